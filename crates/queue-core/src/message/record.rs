@@ -152,6 +152,11 @@ impl EncodedMessage {
         self
     }
 
+    /// Whether the message is not due now, or has options.
+    pub(crate) fn has_terms(&self) -> bool {
+        !(self.due.is_empty() && self.options.is_empty())
+    }
+
     /// The number of bytes with which the message counts towards the limit of one call.
     pub(crate) fn bytes(&self) -> usize {
         self.record.len()

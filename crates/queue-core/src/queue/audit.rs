@@ -166,7 +166,7 @@ impl Queue {
         Ok(key_names.iter().map(|key_names| key_names.split_whitespace().map(str::to_owned).collect()).collect())
     }
 
-    async fn read_list(&self, suffix: &str) -> Result<Vec<String>> {
+    pub(super) async fn read_list(&self, suffix: &str) -> Result<Vec<String>> {
         let mut ids = Vec::new();
         loop {
             let mut range = redis::cmd("LRANGE");

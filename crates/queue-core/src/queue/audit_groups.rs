@@ -31,12 +31,14 @@ struct Group {
     others: usize,
     /// The number of taken places.
     places: u64,
+    /// Whether the group is single: Redis stores only the id of its only message.
+    is_single: bool,
 }
 
 impl Group {
     fn decode(text: &str) -> Self {
         if text.len() == ID_LENGTH {
-            return Self { head: Some(format!("{POSITION_BEFORE_ID}{text}")), ..Self::default() };
+            return Self { head: Some(format!("{POSITION_BEFORE_ID}{text}")), is_single: true, ..Self::default() };
         }
         let (ready, places) = text.split_once('/').unwrap_or((text, "0"));
         let (head, others) = ready.split_at_checked(POSITION_LENGTH).unwrap_or_default();
@@ -44,6 +46,7 @@ impl Group {
             head: (!head.is_empty()).then(|| head.to_owned()),
             others: others.parse().unwrap_or(0),
             places: places.parse().unwrap_or(u64::MAX),
+            is_single: false,
         }
     }
 }
@@ -57,6 +60,8 @@ struct Snapshot {
     /// The ready messages of groups except the first of each group, as `group⇥position`.
     rest: BTreeSet<String>,
     turns: BTreeSet<String>,
+    /// The ids that have the turns of single groups, and stale ids, in the order of the list.
+    single_turns: Vec<String>,
     /// The number of messages of each group that hold a place: messages that are active, or delayed or held after a delivery.
     holders: BTreeMap<String, u64>,
     /// The number of unfinished messages with a group.
@@ -67,7 +72,7 @@ impl Queue {
     /// Checks the groups, and returns their problems. The groups of a queue that changes all the time are not checked.
     pub(super) async fn audit_groups(&self) -> Result<Vec<Finding>> {
         let mut exists = redis::cmd("EXISTS");
-        for key in [suffix::GROUPS, suffix::GROUP_REST, suffix::TURNS] {
+        for key in [suffix::GROUPS, suffix::GROUP_REST, suffix::TURNS, suffix::SINGLE_TURNS] {
             exists.arg(self.keys.key(key));
         }
         let keys: u64 = reply::decode(self.redis.call(self.keys.slot(), &exists).await?)?;
@@ -89,6 +94,7 @@ impl Queue {
             groups: self.read_stored_groups(suffix::GROUPS).await?,
             rest: self.scan("ZSCAN", suffix::GROUP_REST, 2).await?.into_iter().collect(),
             turns: self.scan("ZSCAN", suffix::TURNS, 2).await?.into_iter().collect(),
+            single_turns: self.read_list(suffix::SINGLE_TURNS).await?,
             ..Snapshot::default()
         };
         let finished: HashSet<String> = self.scan("HSCAN", suffix::OUTCOMES, 2).await?.into_iter().collect();
@@ -133,7 +139,7 @@ impl Queue {
         if version_before != version_after {
             return Ok(None);
         }
-        (snapshot.meta, snapshot.counts) = version_after;
+        (snapshot.meta, snapshot.counts, _) = version_after;
         Ok(Some(snapshot))
     }
 
@@ -142,10 +148,14 @@ impl Queue {
         Ok(stored_pairs.map(|(name, text)| (name, Group::decode(&text))).collect())
     }
 
-    /// Reads the fields of `meta` and the counts, of which at least one differs after any operation that changes a group.
-    async fn version_of_groups(&self) -> Result<(HashMap<String, String>, Counts)> {
+    /// Reads the fields of `meta` and the counts, of which at least one differs after any operation that changes a group, and the
+    /// length of the list `single_turns`, which also changes when stale ids are removed.
+    async fn version_of_groups(&self) -> Result<(HashMap<String, String>, Counts, u64)> {
         let counts = self.status().await?.map(|status| status.counts);
-        Ok((self.meta().await?, counts.unwrap_or_default()))
+        let mut length_command = redis::cmd("LLEN");
+        length_command.arg(self.keys.key(suffix::SINGLE_TURNS));
+        let list_length = reply::decode(self.redis.call(self.keys.slot(), &length_command).await?)?;
+        Ok((self.meta().await?, counts.unwrap_or_default(), list_length))
     }
 }
 
@@ -154,15 +164,26 @@ impl Snapshot {
         let groups_of_rest = self.rest.iter().map(|member| group_in_member(member).to_owned());
         let known_groups = self.groups.keys().chain(self.holders.keys()).chain(&self.turns).cloned();
         let groups: BTreeSet<String> = known_groups.chain(groups_of_rest).filter(|group| !group.is_empty()).collect();
+        let single_turns: HashSet<&str> = self.single_turns.iter().map(String::as_str).collect();
         let mut findings: Vec<Finding> = groups
             .iter()
-            .filter_map(|group| Some(Finding { id: format!("group {group}"), problem: self.problem_of(group)? }))
+            .filter_map(|group| {
+                Some(Finding { id: format!("group {group}"), problem: self.problem_of(group, &single_turns)? })
+            })
             .collect();
-        let [grouped, ready] =
-            ["grouped", "ready"].map(|field| self.meta.get(field).map_or(0, |count| count.parse().unwrap_or(u64::MAX)));
+        let [grouped, ready, last_turn] = ["grouped", "ready", "turn"]
+            .map(|field| self.meta.get(field).map_or(0, |count| count.parse().unwrap_or(u64::MAX)));
         let mut add = |problem: String| findings.push(Finding { id: "groups".into(), problem });
         if grouped != self.grouped {
             add(format!("{} unfinished messages have a group, but grouped is {grouped}", self.grouped));
+        }
+        if !self.single_turns.is_sorted_by(|id, next_id| id < next_id) {
+            add("the ids in single_turns do not ascend".to_owned());
+        }
+        if let Some(last_id) = self.single_turns.last()
+            && last_id.parse().is_ok_and(|last_id: u64| last_id > last_turn)
+        {
+            add(format!("{last_id} in single_turns is above the last turn {last_turn}"));
         }
         let count_in_groups =
             (self.groups.values().filter(|group| group.head.is_some()).count() + self.rest.len()) as u64;
@@ -181,9 +202,9 @@ impl Snapshot {
         findings
     }
 
-    fn problem_of(&self, group: &str) -> Option<String> {
+    fn problem_of(&self, group: &str, single_turns: &HashSet<&str>) -> Option<String> {
         let absent_group = Group::default();
-        let Group { head, others, places } = self.groups.get(group).unwrap_or(&absent_group);
+        let Group { head, others, places, is_single } = self.groups.get(group).unwrap_or(&absent_group);
         let rest_positions: Vec<&str> = self
             .rest
             .iter()
@@ -209,8 +230,10 @@ impl Snapshot {
         let limit = settings.groups.concurrency.map_or(u64::MAX, |limit| limit.unsigned_abs());
         let is_eligible = head.is_some() && *places < limit;
         let is_regrouped = !self.meta.contains_key("regrouping");
-        (is_regrouped && is_eligible != self.turns.contains(group))
-            .then(|| format!("it has {} turn", if is_eligible { "no" } else { "a" }))
+        let head_id = head.as_ref().filter(|_| *is_single).map(id_in_position);
+        let has_single_turn = head_id.is_some_and(|id| single_turns.contains(id.as_str()));
+        let turn_count = usize::from(self.turns.contains(group)) + usize::from(has_single_turn);
+        (is_regrouped && turn_count != usize::from(is_eligible)).then(|| format!("it has {turn_count} turns"))
     }
 }
 

@@ -102,17 +102,19 @@ impl Queue {
         idempotency: Option<(&IdempotencyKey, &str)>,
     ) -> Result<Vec<Answer>> {
         let (key, fingerprint) = idempotency.map_or(("", ""), |(key, fingerprint)| (key.as_str(), fingerprint));
+        let all_have_terms = messages.iter().all(EncodedMessage::has_terms);
         let mut answer: Vec<String> = self
             .call_declared(IfAbsent::Create, &scripts::ENQUEUE, |epoch| {
                 let mut call = Call::new(&scripts::ENQUEUE, &self.keys).arg(epoch).arg(key).arg(fingerprint);
-                call.push(when_full.as_str());
-                for EncodedMessage { due, options, record } in messages {
-                    if !(due.is_empty() && options.is_empty()) {
-                        for arg in ["", due, options] {
-                            call.push(arg);
+                call.push(format!("{}{}", when_full.as_str(), if all_have_terms { "+" } else { "" }));
+                for message in messages {
+                    if message.has_terms() {
+                        if !all_have_terms {
+                            call.push("");
                         }
+                        call.push(format!("{}{}", message.due, message.options));
                     }
-                    call.push(record.as_str());
+                    call.push(message.record.as_str());
                 }
                 call
             })

@@ -57,7 +57,7 @@ pub(crate) mod suffix {
     /// `listened_until` (ms until which events are logged), `events_end` (bytes that were ever written to the log of events),
     /// `clock` (ms, at most a second before the newest lease was made or extended), `mending` (progress of the check of leases
     /// after the clock stepped back), `purged_to` (the last id when the unfinished purge began), `grouped` and `ready` (the numbers
-    /// of unfinished and of ready messages with a group), `turn` (the last score in `turns`), `regrouping` (progress of giving turns
+    /// of unfinished and of ready messages with a group), `turn` (the last turn given), `regrouping` (progress of giving turns
     /// after a change of the concurrency of groups).
     META = "meta";
     /// String: the last id that a message received.
@@ -132,9 +132,12 @@ pub(crate) mod suffix {
     GROUPS = "groups";
     /// Sorted set of "group, tab, position", all of score 0: the other ready messages of groups.
     GROUP_REST = "group_rest";
-    /// Sorted set group → turn, its position in the order of serving groups: the groups from which a message may be leased now; ''
-    /// stands for the messages without a group.
+    /// Sorted set group → turn, its position in the order of serving groups: the groups from which a message may be leased now,
+    /// except the groups in `single_turns`; '' stands for the messages without a group.
     TURNS = "turns";
+    /// List of the ids of messages that are the only message of their group, in the order of their turns. The list also has stale ids;
+    /// `lua/lib/groups.lua` says which ids are stale.
+    SINGLE_TURNS = "single_turns";
     /// The key `groups` as an unfinished purge has renamed it.
     PURGED_GROUPS = "purged_groups";
     /// The key `group_rest` as an unfinished purge has renamed it.

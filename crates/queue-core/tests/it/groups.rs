@@ -40,7 +40,7 @@ async fn drain_numbers(fixture: &TestQueue, max: usize) -> Vec<u64> {
 
 /// Returns how many keys of groups are left.
 fn group_keys(fixture: &TestQueue) -> String {
-    fixture.redis.command("EXISTS drover:{q}:groups drover:{q}:group_rest drover:{q}:turns")
+    fixture.redis.command("EXISTS drover:{q}:groups drover:{q}:group_rest drover:{q}:turns drover:{q}:single_turns")
 }
 
 async fn assert_nothing_left(fixture: &TestQueue) {
@@ -415,7 +415,7 @@ async fn exclusive_queue_refuses_to_retry_messages_with_a_group() {
 async fn audit_finds_damaged_groups() {
     for breakage in [
         "HSET drover:{q}:groups a 12097152217189234000171/2",
-        "HSET drover:{q}:groups c /1",
+        "HSET drover:{q}:groups d /1",
         "ZREM drover:{q}:turns b",
         "ZADD drover:{q}:turns 9 a",
         "HDEL drover:{q}:groups b",
@@ -423,10 +423,15 @@ async fn audit_finds_damaged_groups() {
         "ZREMRANGEBYRANK drover:{q}:group_rest 0 0",
         "HINCRBY drover:{q}:meta grouped 1",
         "ZADD drover:{q}:turns 9 ''",
+        "ZADD drover:{q}:turns 9 c",
+        "RPOP drover:{q}:single_turns",
+        "RPUSH drover:{q}:single_turns 0",
+        "HSET drover:{q}:meta turn 9",
     ] {
         let fixture = TestQueue::new();
         post_to_group(&fixture, "a", 0..3).await;
         post_to_group(&fixture, "b", 10..13).await;
+        post_to_group(&fixture, "c", [20]).await;
         fixture.lease_one().await;
         fixture.assert_clean().await;
         fixture.redis.command(breakage);
@@ -468,4 +473,193 @@ async fn a_thousand_groups_of_one_message_leave_nothing_behind() {
     drained_messages.sort_unstable();
     assert!(drained_messages.into_iter().eq(0..1_000));
     assert_nothing_left(&fixture).await;
+}
+
+/// Returns the number of ids in the list of the turns of single groups.
+fn single_turn_count(fixture: &TestQueue) -> String {
+    fixture.redis.command("LLEN drover:{q}:single_turns").trim().to_owned()
+}
+
+async fn cancel_number(fixture: &TestQueue, number: u64) {
+    let page = fixture.queue.list(State::Waiting, 100, None).await.unwrap();
+    let id = page.messages.into_iter().find(|message| message.data.get() == number.to_string()).unwrap().id;
+    assert!(fixture.queue.cancel(&id).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_group_whose_only_message_is_cancelled_and_posted_again_has_one_turn_a_round() {
+    let fixture = TestQueue::new();
+    post_to_group(&fixture, "a", [0]).await;
+    post_to_group(&fixture, "b", [10]).await;
+    cancel_number(&fixture, 0).await;
+    post_to_group(&fixture, "a", [1]).await;
+    assert_eq!(single_turn_count(&fixture), ":3", "the id of the cancelled message is still in the list");
+    fixture.assert_clean().await;
+    post_to_group(&fixture, "b", [11]).await;
+    post_to_group(&fixture, "a", [2]).await;
+    // The second round begins when each group has had one turn.
+    fixture.queue.configure(&json!({"groups": {"concurrency": null}})).await.unwrap();
+    assert_eq!(lease(&fixture, 3).await, [10, 1, 11]);
+    assert_eq!(lease(&fixture, 3).await, [2]);
+    assert_eq!(single_turn_count(&fixture), ":0");
+    fixture.assert_clean().await;
+}
+
+#[tokio::test]
+async fn single_groups_other_groups_and_messages_without_a_group_share_one_order_of_turns() {
+    for max in [1, 2, 3, 10] {
+        let fixture = TestQueue::new();
+        post_to_group(&fixture, "z", [0]).await;
+        post_to_group(&fixture, "y", [1, 2]).await;
+        post_to_group(&fixture, "x", [3]).await;
+        fixture.post_numbers([4, 5]).await;
+        post_to_group(&fixture, "w", [6]).await;
+        post_to_group(&fixture, "v", [7]).await;
+        post_to_group(&fixture, "u", [8, 9]).await;
+        post_to_group(&fixture, "t", [10]).await;
+        let mut all = Vec::new();
+        while all.len() < 9 {
+            let lease_reply = fixture.lease(max).await;
+            assert!(!lease_reply.deliveries.is_empty() && lease_reply.deliveries.len() <= max);
+            all.extend(numbers(&lease_reply));
+            assert_eq!(lease_reply.more_is_ready, all.len() < 9, "{all:?}");
+        }
+        assert_eq!(all, [0, 1, 3, 4, 6, 7, 8, 10, 5], "{max} a call");
+        fixture.assert_clean().await;
+    }
+}
+
+#[tokio::test]
+async fn a_single_group_that_gets_a_second_message_keeps_its_turn() {
+    for max in [1, 2, 9] {
+        let fixture = TestQueue::new();
+        for (group, number) in [("c", 0), ("b", 1), ("a", 2)] {
+            post_to_group(&fixture, group, [number]).await;
+        }
+        post_to_group(&fixture, "b", [3]).await;
+        let mut all = Vec::new();
+        while all.len() < 3 {
+            all.extend(lease(&fixture, max).await);
+        }
+        assert_eq!(all, [0, 1, 2], "{max} a call");
+        fixture.assert_clean().await;
+    }
+    // A group whose second message is cancelled has its turn once, and not as a single group.
+    let fixture = TestQueue::new();
+    for (group, number) in [("b", 0), ("a", 1), ("b", 2)] {
+        post_to_group(&fixture, group, [number]).await;
+    }
+    cancel_number(&fixture, 2).await;
+    fixture.assert_clean().await;
+    assert_eq!(lease(&fixture, 9).await, [0, 1]);
+    fixture.assert_clean().await;
+}
+
+#[tokio::test]
+async fn a_group_whose_stored_turn_is_in_either_form_is_served_once() {
+    for changes in [vec![], vec![("b", 4)], vec![("a", 4), ("c", 5)], vec![("d", 4)]] {
+        let fixture = TestQueue::new();
+        for (group, number) in [("d", 0), ("c", 1), ("b", 2), ("a", 3)] {
+            post_to_group(&fixture, group, [number]).await;
+        }
+        // The sorted set `turns` may also have turns of single groups.
+        fixture.redis.command("DEL drover:{q}:turns drover:{q}:single_turns");
+        for (turn, group) in [(1, "d"), (2, "c")] {
+            fixture.redis.command(&format!("ZADD drover:{{q}}:turns {turn} {group}"));
+        }
+        for group in ["b", "a"] {
+            let stored_group = fixture.redis.command(&format!("HGET drover:{{q}}:groups {group}"));
+            let id = stored_group.lines().find(|line| line.len() == 14).unwrap();
+            fixture.redis.command(&format!("RPUSH drover:{{q}}:single_turns {id}"));
+            fixture.redis.command(&format!("HSET drover:{{q}}:meta turn {id}"));
+        }
+        fixture.assert_clean().await;
+        for (group, number) in &changes {
+            post_to_group(&fixture, group, [*number]).await;
+        }
+        fixture.assert_clean().await;
+        for max in [1, 2] {
+            let first_number = fixture.queue.status().await.unwrap().unwrap().counts.active;
+            assert_eq!(lease(&fixture, max).await, (first_number..first_number + max as u64).collect::<Vec<u64>>());
+        }
+        assert_eq!(lease(&fixture, 5).await, [3]);
+        fixture.assert_clean().await;
+    }
+}
+
+#[tokio::test]
+async fn purge_forgets_single_groups_and_later_ones_stay() {
+    let fixture = TestQueue::new();
+    let messages = (0..1_000).map(|n| in_group(&format!("user-{n}"), numbered(n)));
+    fixture.queue.enqueue(messages.collect()).await.unwrap();
+    let delivery = fixture.lease_one().await;
+    assert_eq!(fixture.queue.purge(State::Waiting).await.unwrap(), 999);
+    assert_eq!(single_turn_count(&fixture), ":0");
+    post_to_group(&fixture, "user-1", [1_000]).await;
+    post_to_group(&fixture, "user-0", [1_001]).await;
+    assert_eq!(lease(&fixture, 5).await, [1_000]);
+    fixture.complete(&delivery).await;
+    assert_eq!(lease(&fixture, 5).await, [1_001]);
+    fixture.assert_clean().await;
+}
+
+#[tokio::test]
+async fn turns_of_groups_that_are_no_longer_single_are_forgotten() {
+    for forgets_by_maintenance in [true, false] {
+        let fixture = TestQueue::new();
+        for first_number in [0, 10_000] {
+            for chunk in [0, 1_000, 2_000] {
+                let numbers = chunk..chunk + 1_000;
+                let messages = numbers.map(|n| in_group(&format!("user-{n}"), numbered(first_number + n)));
+                fixture.queue.enqueue(messages.collect()).await.unwrap();
+            }
+        }
+        post_to_group(&fixture, "last", [20_000]).await;
+        assert_eq!(single_turn_count(&fixture), ":3001");
+        if forgets_by_maintenance {
+            for _ in 0..4 {
+                fixture.queue.maintain().await.unwrap();
+            }
+            assert_eq!(single_turn_count(&fixture), ":1", "only the turn of a single group is left");
+        }
+        let mut leased_count = 0;
+        for _ in 0..4 {
+            leased_count += lease(&fixture, 1_000).await.len();
+        }
+        assert_eq!(leased_count, 3_001);
+        assert_eq!(single_turn_count(&fixture), ":0");
+        fixture.assert_clean().await;
+    }
+}
+
+#[tokio::test]
+async fn a_post_wakes_consumers_if_the_only_turn_was_of_a_cancelled_message() {
+    let fixture = TestQueue::new();
+    post_to_group(&fixture, "busy", [0]).await;
+    let delivery = fixture.lease_one().await;
+    post_to_group(&fixture, "a", [1]).await;
+    cancel_number(&fixture, 1).await;
+    let publish_count = || {
+        let stats = fixture.redis.command("INFO commandstats");
+        let publish_line = stats.lines().find(|line| line.starts_with("cmdstat_publish:")).unwrap();
+        publish_line.split(['=', ',']).nth(1).unwrap().parse::<u64>().unwrap()
+    };
+    let before = publish_count();
+    post_to_group(&fixture, "a", [2]).await;
+    assert_eq!(publish_count(), before + 1);
+    assert_eq!(lease(&fixture, 5).await, [2]);
+    post_to_group(&fixture, "b", [3]).await;
+    assert_eq!(publish_count(), before + 2);
+    // Consumers are awake while there is a turn.
+    post_to_group(&fixture, "c", [4, 5]).await;
+    post_to_group(&fixture, "d", [6]).await;
+    assert_eq!(publish_count(), before + 2);
+    assert_eq!(lease(&fixture, 5).await, [3, 4, 6]);
+    post_to_group(&fixture, "e", [7]).await;
+    assert_eq!(publish_count(), before + 3);
+    cancel_number(&fixture, 7).await;
+    post_to_group(&fixture, "f", [8, 9]).await;
+    assert_eq!(publish_count(), before + 4);
+    fixture.complete(&delivery).await;
+    fixture.assert_clean().await;
 }

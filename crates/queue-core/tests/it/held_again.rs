@@ -167,7 +167,9 @@ async fn message_held_again_blocks_its_group_and_goes_first_after_its_signal() {
         assert_eq!(numbers(&lease_reply), [expected]);
         fixture.complete(&lease_reply.deliveries[0]).await;
     }
-    let keys = fixture.redis.command("EXISTS drover:{q}:groups drover:{q}:group_rest drover:{q}:turns");
+    let keys = fixture
+        .redis
+        .command("EXISTS drover:{q}:groups drover:{q}:group_rest drover:{q}:turns drover:{q}:single_turns");
     assert_eq!(keys, ":0");
     fixture.assert_clean().await;
 }

@@ -1,7 +1,7 @@
 //! Compares the real queue with the model after each step: messages, lists, status, events, and the audit. After the last step
 //! the test compares the keys that are left in Redis.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use deadpool_redis::redis::{self, Value as Reply};
 use queue_core::{ConsumerId, Error, LeaseRequest, MessageRef, State};
@@ -9,8 +9,9 @@ use serde_json::{Value, json};
 
 use crate::{
     answers::show_message,
+    groups::Group,
     message::MessageNumber,
-    model_json::{STATES, own_id},
+    model_json::{STATES, group_key, own_id},
     queue_and_model::QueueAndModel,
     schedules::schedule_name,
 };
@@ -23,6 +24,7 @@ impl QueueAndModel {
         self.compare_status().await?;
         self.compare_names().await?;
         self.compare_events().await?;
+        self.compare_turns()?;
         self.compare_schedules(1 + self.ids.len() % 3).await?;
         for (nth, state) in STATES.into_iter().enumerate() {
             self.compare_list(state, 1 + (self.ids.len() + nth) % 4).await?;
@@ -32,6 +34,37 @@ impl QueueAndModel {
             Some(finding) => Err(format!("the audit says: {}", self.translate(&finding.to_string()))),
             None => Ok(()),
         }
+    }
+
+    /// Compares the turns, which are the members of `turns` and the single groups of `single_turns`, in the order of the turns' numbers.
+    /// Drover does not promise in which order the groups of one post get their turns, so the model adopts the real order of new turns.
+    fn compare_turns(&mut self) -> ComparisonResult {
+        let single_ids: Vec<String> =
+            self.read_raw(redis::cmd("LRANGE").arg("drover:{q}:single_turns").arg(0).arg(-1))?;
+        let scored: Vec<(String, f64)> =
+            self.read_raw(redis::cmd("ZRANGE").arg("drover:{q}:turns").arg(0).arg(-1).arg("WITHSCORES"))?;
+        let stored_groups: BTreeMap<String, String> = self.read_raw(redis::cmd("HGETALL").arg("drover:{q}:groups"))?;
+        let mut real_turns: Vec<(f64, String)> = scored.into_iter().map(|(name, turn)| (turn, name)).collect();
+        let single_groups = stored_groups.into_iter().filter(|(_, stored)| single_ids.contains(stored));
+        real_turns.extend(single_groups.map(|(name, id)| (id.parse().unwrap(), name)));
+        real_turns.sort_by(|a, b| a.0.total_cmp(&b.0).then_with(|| a.1.cmp(&b.1)));
+        let real_turns: Vec<String> = real_turns.into_iter().map(|(_, name)| name).collect();
+        let known_count = self.model.turns.len() - self.model.new_turn_count;
+        let keys_by_name: BTreeMap<String, Group> =
+            self.model.turns.iter().map(|group| (group.map_or_else(String::new, group_key), *group)).collect();
+        let new_turns = real_turns.iter().skip(known_count).map_while(|name| keys_by_name.get(name).copied());
+        let model_turns: VecDeque<Group> =
+            self.model.turns.iter().take(known_count).copied().chain(new_turns).collect();
+        let model_names: Vec<String> =
+            model_turns.iter().map(|group| group.map_or_else(String::new, group_key)).collect();
+        check_equal("the turns", &json!(real_turns), &json!(model_names))?;
+        check_equal("the number of turns", &json!(real_turns.len()), &json!(self.model.turns.len()))?;
+        (self.model.turns, self.model.new_turn_count) = (model_turns, 0);
+        Ok(())
+    }
+
+    fn read_raw<T: redis::FromRedisValue>(&mut self, command: &redis::Cmd) -> Result<T, String> {
+        command.query(&mut self.raw).map_err(|error| error.to_string())
     }
 
     /// Compares all events since the log began.

@@ -63,11 +63,12 @@ impl Model {
     }
 
     /// Updates the turns of groups. New turns come after all other turns: first the turn of the messages without a group, then the
-    /// turns of groups, in the order of their keys.
+    /// turns of groups, in the order of their keys. The groups of one post may have another order, which `compare_turns` adopts.
     pub(crate) fn update_turns(&mut self) {
         self.note_changed_groups();
         if self.unfinished_grouped_count() == 0 {
             self.turns.clear();
+            self.new_turn_count = 0;
             return;
         }
         let turns_before = std::mem::take(&mut self.turns);
@@ -75,6 +76,7 @@ impl Model {
         let new_turns = self.groups().into_iter().map(Some);
         let new_turns: Vec<Group> =
             std::iter::once(None).chain(new_turns).filter(|key| !turns.contains(key) && self.has_turn(*key)).collect();
+        self.new_turn_count = new_turns.len();
         turns.extend(new_turns);
         self.turns = turns;
     }

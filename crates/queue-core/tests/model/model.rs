@@ -39,6 +39,8 @@ pub(crate) struct Model {
     /// The groups from which a message may be leased now, in the order of their turns. The list is empty if no unfinished message
     /// has a group.
     pub(crate) turns: VecDeque<Group>,
+    /// How many of the last turns were new in the last update of the turns.
+    pub(crate) new_turn_count: usize,
     /// The last message that was stored.
     pub(crate) last: Option<MessageNumber>,
     /// Ready messages of priority 0, in order. A message that leaves the middle of the list keeps its entry until the entry reaches the

@@ -2,7 +2,7 @@
 -- lease: maintains the queue, then leases messages from the head of the waiting list, and from groups in their turns: at most
 -- as many as the rate limit and an exclusive queue permit, and none while the queue is paused. A message whose lease lapsed before,
 -- and which fails at its next lapse, is leased without other messages: if it makes its consumer crash, no other message fails.
--- KEYS      meta messages options waiting prioritized delayed leased runs removed expiring signals signalled groups group_rest turns
+-- KEYS      meta messages options waiting prioritized delayed leased runs removed expiring signals signalled groups group_rest turns single_turns
 -- ARGV      epoch, maximum number of messages, their maximum bytes (exceeded by a single large message only), token, consumer,
 --           owner timeout (ms) of an exclusive queue ('' for the visibility timeout), the visibility timeout (ms; '' for the
 --           queue's), a random number in [0, 1) for back-offs
@@ -100,47 +100,48 @@ do
   sizes_matter = max_size * max_messages > max_bytes
 end
 
-local is_plain_path = not (meta.paused or meta.exclusive or meta.rate_limit or meta.timeout or meta.purged_to or meta.mending)
-  and (tonumber(meta.clock) or 0) <= now and (tonumber(meta.listened_until) or 0) <= now and not sizes_matter
-  and redis.call('EXISTS', OPTIONS, PRIORITIZED, REMOVED, EXPIRING, SIGNALS, SIGNALLED) == 0
-local first_change_at = is_plain_path and math.min(first_instant(LEASED), first_instant(DELAYED)) or now
-if first_change_at > now then
-  local ids = redis.call('LPOP', WAITING, max_messages)
-  if ids then
-    local popped_count = #ids
-    local earlier_runs = any_run_exists() and redis.call('HMGET', RUNS, unpack(ids))
-    for i, run in ipairs(earlier_runs or {}) do
-      if must_be_leased_alone(run) then
-        if i == 1 then reply[6] = 1 end
-        local put_back_ids = {}
-        for _ = math.max(i, 2), popped_count do
-          put_back_ids[#put_back_ids + 1] = table.remove(ids)
-          table.remove(earlier_runs)
+do
+  local is_plain_path = not (meta.paused or meta.exclusive or meta.rate_limit or meta.timeout or meta.purged_to or meta.mending)
+    and (tonumber(meta.clock) or 0) <= now and (tonumber(meta.listened_until) or 0) <= now and not sizes_matter
+    and redis.call('EXISTS', OPTIONS, PRIORITIZED, REMOVED, EXPIRING, SIGNALS, SIGNALLED) == 0
+  local first_change_at = is_plain_path and math.min(first_instant(LEASED), first_instant(DELAYED)) or now
+  if first_change_at > now then
+    local ids = redis.call('LPOP', WAITING, max_messages)
+    if ids then
+      local popped_count = #ids
+      local earlier_runs = any_run_exists() and redis.call('HMGET', RUNS, unpack(ids))
+      for i, run in ipairs(earlier_runs or {}) do
+        if must_be_leased_alone(run) then
+          if i == 1 then reply[6] = 1 end
+          local put_back_ids = {}
+          for _ = math.max(i, 2), popped_count do
+            put_back_ids[#put_back_ids + 1] = table.remove(ids)
+            table.remove(earlier_runs)
+          end
+          if #put_back_ids > 0 then redis.call('LPUSH', WAITING, unpack(put_back_ids)) end
+          break
         end
-        if #put_back_ids > 0 then redis.call('LPUSH', WAITING, unpack(put_back_ids)) end
-        break
       end
+      lease_ids(ids, earlier_runs)
+      wake_at(deadline)
+      if popped_count == max_messages and redis.call('EXISTS', WAITING) == 1 or #ids < popped_count then
+        reply[5] = 1
+      else
+        reply[4] = pause_until(math.min(watch, first_change_at, deadline))
+      end
+      return reply
     end
-    lease_ids(ids, earlier_runs)
-    wake_at(deadline)
-    if popped_count == max_messages and redis.call('EXISTS', WAITING) == 1 or #ids < popped_count then
-      reply[5] = 1
-    else
-      reply[4] = pause_until(math.min(watch, first_change_at, deadline))
+    local clean_at = math.min(next_trim(), next_sweep())
+    if clean_at > now then
+      if watch > now then first_change_at = math.min(first_change_at, watch) end
+      reply[4] = pause_until(math.min(first_change_at, math.max(clean_at, now + 1000)))
+      return reply
     end
-    return reply
-  end
-  local clean_at = math.min(next_trim(), next_sweep())
-  if clean_at > now then
-    if watch > now then first_change_at = math.min(first_change_at, watch) end
-    reply[4] = pause_until(math.min(first_change_at, math.max(clean_at, now + 1000)))
-    return reply
   end
 end
 
 do
-  -- Leases messages of groups, if each group that has one of the next turns has only one ready message, which was never
-  -- leased and has priority 0, and none of its places is taken.
+  -- Leases messages of single groups, if each group that has one of the next turns is single.
   -- Returns the reply; or nil, with nothing changed, if the call needs part 2 of the script.
   local function lease_single_messages_of_groups()
     if not meta.grouped or meta.paused or meta.exclusive or meta.rate_limit or meta.timeout or meta.purged_to or meta.mending
@@ -148,27 +149,35 @@ do
       or redis.call('EXISTS', EXPIRING, SIGNALS, SIGNALLED) > 0 then return nil end
     local next_change_at = math.min(first_instant(LEASED), first_instant(DELAYED))
     if next_change_at <= now or any_run_exists() then return nil end
-    local group_names = redis.call('ZRANGE', TURNS, 0, max_messages - 1)
-    if #group_names == 0 then return nil end
-    local ids, taken_places = {}, {}
-    for i, stored in ipairs(redis.call('HMGET', GROUPS, unpack(group_names))) do
-      -- A group with only one ready message of priority 0 that was never leased is stored as the message's id, 14 digits.
-      if not stored or #stored ~= 14 then return nil end
-      ids[i] = stored
-      taken_places[2 * i - 1], taken_places[2 * i] = group_names[i], '/1'
-    end
+    -- One more id than needed is read, to know whether another group has a turn after this call.
+    local ids, names, taken_places = redis.call('LRANGE', SINGLE_TURNS, 0, max_messages), {}, {}
+    if #ids == 0 then return nil end
     local options = redis.call('HMGET', OPTIONS, unpack(ids))
     for i = 1, #ids do
-      if options[i] and string.find(options[i], '\tt', 1, true) then return nil end
+      -- The group is the only option: a tab, the letter g, and the name.
+      if not options[i] or string.byte(options[i], 2) ~= 103 or string.find(options[i], '\t', 2, true) then return nil end
+      names[i] = string.sub(options[i], 3)
+      taken_places[2 * i - 1], taken_places[2 * i] = names[i], '/1'
     end
+    -- An id in the list is stale if the group of its message is not stored as the id.
+    for i, stored_group in ipairs(redis.call('HMGET', GROUPS, unpack(names))) do
+      if stored_group ~= ids[i] then return nil end
+    end
+    local first_scored = redis.call('ZRANGE', TURNS, 0, 0, 'WITHSCORES')
+    local has_more_turns = #ids > max_messages or #first_scored > 0
+    if #ids > max_messages then
+      ids[#ids], options[#options], taken_places[#taken_places], taken_places[#taken_places - 1] = nil, nil, nil, nil
+    end
+    -- The turn of a single group is its id.
+    if #first_scored > 0 and (#ids < max_messages or tonumber(first_scored[2]) < tonumber(ids[#ids])) then return nil end
 
-    redis.call('ZREMRANGEBYRANK', TURNS, 0, #ids - 1)
+    redis.call('LTRIM', SINGLE_TURNS, #ids, -1)
     redis.call('HSET', GROUPS, unpack(taken_places))
     redis.call('HINCRBY', META, 'ready', -#ids)
     reply[13] = options
     lease_ids(ids, false)
     wake_at(deadline)
-    if redis.call('EXISTS', TURNS) == 1 then reply[5] = 1 else reply[4] = pause_until(math.min(watch, next_change_at, deadline)) end
+    if has_more_turns then reply[5] = 1 else reply[4] = pause_until(math.min(watch, next_change_at, deadline)) end
     return reply
   end
   local reply_for_groups = lease_single_messages_of_groups()
@@ -348,7 +357,7 @@ do
 
   local function take_turns()
     if reply_is_full then return end
-    local groups_in_turn = redis.call('ZRANGE', TURNS, 0, max_messages - 1)
+    local groups_in_turn, are_all_turns, remove_single_turns = groups.next_turns(max_messages)
     local initial_turn_count, turn_count = #groups_in_turn, #groups_in_turn
     local group_names = {}
     for _, name in ipairs(groups_in_turn) do
@@ -363,7 +372,7 @@ do
       if name == '' then
         had_turn = take_one_without_group()
         -- If only messages without a group are left, the call takes them without further turns.
-        if had_turn and initial_turn_count < max_messages and next_turn == turn_count then take_without_group(max_messages) end
+        if had_turn and are_all_turns and next_turn == turn_count then take_without_group(max_messages) end
         gets_another_turn = had_turn and groups.is_plain_ready()
       else
         local group = groups.changed(name)
@@ -379,6 +388,7 @@ do
       if had_turn or not reply_is_full then next_turn = next_turn + 1 end
     end
     if #consumed_members > 0 then redis.call('ZREM', GROUP_REST, unpack(consumed_members)) end
+    remove_single_turns(next_turn)
     served_names = {}
     for i = math.max(next_turn, initial_turn_count + 1), turn_count do
       served_names[#served_names + 1], served_names[groups_in_turn[i]] = groups_in_turn[i], true

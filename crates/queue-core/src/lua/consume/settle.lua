@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- settle: completes, fails or releases messages; each lease ends independently of the others.
--- KEYS      meta messages options delayed leased runs completed outcomes aliases awaited cancelling progress erased sticky signalled groups turns
+-- KEYS      meta messages options delayed leased runs completed outcomes aliases awaited cancelling progress erased sticky signalled groups turns single_turns
 -- ARGV      a random number in [0, 1) for back-offs, '' if no message is named more than once (else '1'), then batches of
 --           settlements. A batch is '', the token, the action and its parameter, then for each settlement: id, value.
 --           action c completes (value: the result's JSON); f fails an attempt (value: the error's JSON; parameter: a random
@@ -87,7 +87,7 @@ local function complete_all()
   if names then
     redis.call('HDEL', GROUPS, unpack(names))
     if redis.call('HINCRBY', META, 'grouped', -n) == 0 then
-      redis.call('DEL', TURNS)
+      redis.call('DEL', TURNS, SINGLE_TURNS)
       redis.call('HDEL', META, 'grouped', 'ready', 'turn', 'regrouping')
       redis.call('HSET', META, 'layout', KNOWN_LAYOUT)
     end

@@ -1,6 +1,6 @@
 -- maintain: does the maintenance that is due, a bounded part per call: recovers lapsed leases, fails expired messages and promotes
 -- due messages. Returns whether a message that became ready makes a wake-up necessary; the fragment `waiting_list` defines when.
--- KEYS waiting removed signals
+-- KEYS waiting removed signals single_turns
 -- USES meta clock retention trim recover expire promote_due clock_step signal next_change sweep forget_purged groups requeue
 local function maintain(random)
   shorten_deadlines_after_clock_step()
@@ -36,6 +36,7 @@ local function clean()
   trim_failed(1000)
   sweep(1000)
   drop_removed_ids(1000)
+  local has_stale_turns = meta.grouped and not groups.drop_stale_turns() and redis.call('EXISTS', SINGLE_TURNS) == 1
   -- Maintenance continues an unfinished signal, because the process that sent the signal may have stopped.
   local unfinished_key = redis.call('HRANDFIELD', SIGNALS)
   if unfinished_key and not release_held(unfinished_key, 1000) then return now end
@@ -43,7 +44,7 @@ local function clean()
     forget_purged()
     if meta.purged_to then return now end
   end
-  if has_more_to_trim or meta.regrouping then return now end
+  if has_more_to_trim or has_stale_turns or meta.regrouping then return now end
   if redis.call('EXISTS', REMOVED) == 1 then
     local first_id = redis.call('LINDEX', WAITING, 0)
     if first_id and redis.call('SISMEMBER', REMOVED, first_id) == 1 then return now end

@@ -4,7 +4,7 @@
 -- ready at priority 0 and no message was ready at priority 0 before, or if messages became ready at other priorities and no message
 -- was ready at any other priority than 0 before. A message with a group goes to its group and not to the list; for messages with a
 -- group, `groups.write` returns whether a wake-up is necessary.
--- KEYS options waiting prioritized removed returned turns
+-- KEYS options waiting prioritized removed returned turns single_turns
 -- USES meta fields groups
 
 -- Removes duplicates after `ids` were pushed to the waiting list. An id that was already in the waiting list, marked as removed, is
@@ -92,6 +92,6 @@ local function remove_from_waiting_list(ids, all_options)
 end
 
 local function anything_is_ready()
-  if meta.grouped then return redis.call('EXISTS', TURNS) == 1 end
+  if meta.grouped then return redis.call('EXISTS', TURNS) == 1 or groups.drop_stale_turns() or redis.call('EXISTS', SINGLE_TURNS) == 1 end
   return groups.is_plain_ready()
 end

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- purge: does one step of forgetting the messages that are in one state when the purge begins. Messages that are posted after the
 -- purge has begun stay.
--- KEYS      meta seq options waiting prioritized delayed completed failed removed held blocking erased purged purged_prioritized purged_removed groups group_rest turns purged_groups purged_group_rest
+-- KEYS      meta seq options waiting prioritized delayed completed failed removed held blocking erased purged purged_prioritized purged_removed groups group_rest turns single_turns purged_groups purged_group_rest
 -- USES      meta clock instants cursors groups wake watch retention forget_purged failed delivered
 -- ARGV      epoch; state (any except active); the cut-off and the cursor that the previous step returned ('' at first)
 -- Returns   how many messages were forgotten, or are hidden and will be forgotten; the cut-off, up to which messages are purged;
@@ -118,7 +118,7 @@ local function purge_waiting()
       if redis.call('EXISTS', from) == 1 then redis.call('RENAME', from, to) end
     end
     if groups.unfinished > 0 then
-      redis.call('DEL', TURNS)
+      redis.call('DEL', TURNS, SINGLE_TURNS)
       groups.unfinished, groups.ready = groups.unfinished - groups.ready, 0
       groups.write()
     end

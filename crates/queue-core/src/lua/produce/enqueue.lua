@@ -1,10 +1,10 @@
 #!lua
 -- enqueue: stores messages in the order given, all or none; or, for independent messages, as many as the queue has room for.
--- KEYS      meta seq messages options waiting prioritized delayed leased removed aliases taken held expiring sticky signalled dedup dedup_until groups turns
+-- KEYS      meta seq messages options waiting prioritized delayed leased removed aliases taken held expiring sticky signalled dedup dedup_until groups turns single_turns
 -- ARGV      epoch, an idempotency key ('' for none), the request's fingerprint, which messages are refused if not all fit within
---           max_length ('all' or the 'rest'); then for each message its record without the instant of creation. Before the
---           record of a message that is not due now or has options: '', its due time ('' now, '+1500' ms from now, or an
---           instant in ms), its options
+--           max_length ('all' or the 'rest'), and '+' after that word if each message has terms; then for each message its record
+--           without the instant of creation. Before the record of a message that is not due now or has options: its terms, which
+--           are its due time ('' now, '+1500' ms from now, or an instant in ms) and its options. Without '+', '' before the terms
 -- Returns   the server's time in ms, max_attempts of the queue, then for each message its id.
 --           '=', id, tab, state: the message existed already, by the producer's own id or the idempotency key (state '': it is
 --           no longer kept; with an own id, the id is then all zeros). '*', id, tab, data: a sticky signal with this data released
@@ -19,7 +19,8 @@
 if meta.epoch ~= ARGV[1] then
   return redis.error_reply('EPOCH the queue was deleted or created again: declare it and repeat the call')
 end
-local idempotency_key, fingerprint, refusal_scope = ARGV[2], ARGV[3], ARGV[4]
+local idempotency_key, fingerprint = ARGV[2], ARGV[3]
+local refuses_all, all_have_terms = ARGV[4] == 'all' or ARGV[4] == 'all+', ARGV[4] == 'all+' or ARGV[4] == 'rest+'
 local reply = { now, meta.max_attempts }
 
 -- The id of a message counts units of 10 µs since 2020. So a new id is larger than any earlier id even after Redis was emptied,
@@ -56,11 +57,12 @@ end
 -- Returns whether part 1 of the script can do this call: no message of the call has options, and nothing else needs part 2.
 local function are_plain_messages()
   if idempotency_key ~= '' or meta.max_length or meta.grouped or (tonumber(meta.listened_until) or 0) > now then return false end
-  local argument_index, message_count = 5, 0
-  while argument_index <= #ARGV do
-    if ARGV[argument_index] == '' then
-      if ARGV[argument_index + 2] ~= '' then return false end
-      argument_index = argument_index + 3
+  local argument_index, argument_count, message_count = 5, #ARGV, 0
+  while argument_index <= argument_count do
+    if all_have_terms or ARGV[argument_index] == '' then
+      if not all_have_terms then argument_index = argument_index + 1 end
+      if string.find(ARGV[argument_index], '\t', 1, true) then return false end
+      argument_index = argument_index + 1
     end
     argument_index, message_count = argument_index + 1, message_count + 1
   end
@@ -71,12 +73,13 @@ local function store_plain_messages()
   local records, ready_ids, delayed_entries, message_count = {}, {}, {}, 0
   local largest_bytes, earliest_due = tonumber(meta.largest) or 0, math.huge
   local largest_before = largest_bytes
-  local argument_index = 5
-  while argument_index <= #ARGV do
+  local argument_index, argument_count = 5, #ARGV
+  while argument_index <= argument_count do
     local due_instant = now
-    if ARGV[argument_index] == '' then
-      due_instant = due_at(ARGV[argument_index + 1])
-      argument_index = argument_index + 3
+    if all_have_terms or ARGV[argument_index] == '' then
+      if not all_have_terms then argument_index = argument_index + 1 end
+      due_instant = due_at(ARGV[argument_index])
+      argument_index = argument_index + 1
     end
     local id, record = take_id(), stored_record(ARGV[argument_index], due_instant)
     argument_index, message_count = argument_index + 1, message_count + 1
@@ -112,53 +115,60 @@ if are_plain_messages() then
   return reply
 end
 
+-- Returns whether any group, or the messages without a group, have a turn. If the first id of `single_turns` is stale, the function
+-- may return false although there is a turn; then a wake-up is not necessary, but does no harm.
+local function has_turn()
+  local first_id = redis.call('LINDEX', SINGLE_TURNS, 0)
+  local name = first_id and string.match(redis.call('HGET', OPTIONS, first_id) or '', '\tg([^\t]*)')
+  return name and redis.call('HGET', GROUPS, name) == first_id or redis.call('EXISTS', TURNS) == 1
+end
+
 -- Stores the messages of this call if each message has a group as its only option and no other message of its group is unfinished.
 -- Returns whether the messages were stored; a call whose messages were not stored needs part 2 of the script.
 local function store_first_messages_of_groups()
   if idempotency_key ~= '' or meta.max_length or meta.exclusive or meta.purged_to or (tonumber(meta.listened_until) or 0) > now
-    or #ARGV > 4 + 4 * MAX_MESSAGES then return false end
+    or not all_have_terms or #ARGV > 4 + 2 * MAX_MESSAGES then return false end
   local group_names, seen_names, message_count = {}, {}, 0
-  for argument_index = 5, #ARGV, 4 do
-    local options = ARGV[argument_index + 2] or ''
-    -- The group is the only option: a tab, the letter g, and the name.
-    if ARGV[argument_index] ~= '' or ARGV[argument_index + 1] ~= '' or string.byte(options, 2) ~= 103
-      or string.find(options, '\t', 2, true) then
-      return false
-    end
-    local name = string.sub(options, 3)
+  for argument_index = 5, #ARGV, 2 do
+    -- The message is due now, and the group is its only option: a tab, the letter g, and the name.
+    local terms = ARGV[argument_index]
+    local first_byte, second_byte = string.byte(terms, 1, 2)
+    if first_byte ~= 9 or second_byte ~= 103 or string.find(terms, '\t', 2, true) then return false end
+    local name = string.sub(terms, 3)
     if seen_names[name] then return false end
     message_count = message_count + 1
     group_names[message_count], seen_names[name] = name, true
   end
+  -- A turn of `single_turns` must be the last turn.
+  if next_id <= (tonumber(meta.turn) or 0) then return false end
   -- When a queue gets its first message with a group, its ready messages without a group must get a turn, which part 2 of the script does.
   if not meta.grouped and redis.call('EXISTS', WAITING, PRIORITIZED) > 0 then return false end
   for _, stored in ipairs(redis.call('HMGET', GROUPS, unpack(group_names))) do
     if stored then return false end
   end
 
-  local records, options, group_entries, turn_entries = {}, {}, {}, {}
-  local largest_size, next_turn = tonumber(meta.largest) or 0, format_text('%d', (tonumber(meta.turn) or 0) + 1)
+  local ids, records, options, group_entries = {}, {}, {}, {}
+  local largest_size = tonumber(meta.largest) or 0
   for i, name in ipairs(group_names) do
-    local id, option_text, record = take_id(), ARGV[4 * i + 3], stored_record(ARGV[4 * i + 4], now)
     local field_index = 2 * i
-    reply[2 + i] = id
+    local id, option_text, record = take_id(), ARGV[field_index + 3], stored_record(ARGV[field_index + 4], now)
+    reply[2 + i], ids[i] = id, id
     records[field_index - 1], records[field_index] = id, record
     options[field_index - 1], options[field_index] = id, option_text
     group_entries[field_index - 1], group_entries[field_index] = name, id
-    turn_entries[field_index - 1], turn_entries[field_index] = next_turn, name
     if #record + #option_text > largest_size then largest_size = #record + #option_text end
   end
-  redis.call('SET', SEQ, reply[2 + message_count])
+  local needs_wake_up = not has_turn()
+  redis.call('SET', SEQ, ids[message_count])
   redis.call('HSET', MESSAGES, unpack(records))
   redis.call('HSET', OPTIONS, unpack(options))
   redis.call('HSET', GROUPS, unpack(group_entries))
-  local had_turns = redis.call('EXISTS', TURNS) == 1
-  redis.call('ZADD', TURNS, unpack(turn_entries))
-  redis.call('HSET', META, 'layout', GROUPED_LAYOUT, 'largest', largest_size, 'turn', next_turn,
+  redis.call('RPUSH', SINGLE_TURNS, unpack(ids))
+  redis.call('HSET', META, 'layout', GROUPED_LAYOUT, 'largest', largest_size, 'turn', ids[message_count],
     'grouped', format_text('%d', (tonumber(meta.grouped) or 0) + message_count),
     'ready', format_text('%d', (tonumber(meta.ready) or 0) + message_count))
   redis.call('HINCRBY', META, 'total:enqueued', message_count)
-  if not had_turns then wake_now() end
+  if needs_wake_up then wake_now() end
   return true
 end
 
@@ -253,11 +263,13 @@ end
 
 local argument_index, argument_count, answered_count = 5, #ARGV, #reply
 while argument_index <= argument_count do
-  local due_text, options, record = '', '', ARGV[argument_index]
-  if record == '' then
-    due_text, options, record = ARGV[argument_index + 1], ARGV[argument_index + 2], ARGV[argument_index + 3]
-    argument_index = argument_index + 3
+  local due_text, options = '', ''
+  if all_have_terms or ARGV[argument_index] == '' then
+    if not all_have_terms then argument_index = argument_index + 1 end
+    due_text, options = string.match(ARGV[argument_index], '^([^\t]*)(.*)$')
+    argument_index = argument_index + 1
   end
+  local record = ARGV[argument_index]
   argument_index = argument_index + 1
   answered_count = answered_count + 1
   local own_id = field(options, 'i')
@@ -265,10 +277,10 @@ while argument_index <= argument_count do
   if existing_id then
     reply[answered_count] = existing_reply(existing_id, new_states[own_id])
   elseif meta.exclusive and groups.key_of(options) then
-    if refusal_scope == 'all' then return redis.error_reply('EXCLUSIVE a message has a group, and the queue is exclusive') end
+    if refuses_all then return redis.error_reply('EXCLUSIVE a message has a group, and the queue is exclusive') end
     reply[answered_count] = '!'
   elseif stored_count + 1 > free_room then
-    if refusal_scope == 'all' then return redis.error_reply('FULL ' .. meta.max_length) end
+    if refuses_all then return redis.error_reply('FULL ' .. meta.max_length) end
     reply[answered_count] = '!' .. meta.max_length
   else
     local id = take_id()

@@ -37,7 +37,7 @@ local function is_unfinished(id)
 end
 
 -- `posts` has the messages to post, as arguments of `enqueue`.
-local posts, post_count = { meta.epoch or '', '', '', 'rest' }, 0
+local posts, post_count = { meta.epoch or '', '', '', 'rest+' }, 0
 for i, plan in ipairs(plans) do
   local schedule = parse_schedule(states[i])
   plan.schedule = schedule
@@ -51,7 +51,8 @@ for i, plan in ipairs(plans) do
       if is_blocked then
         plan.left_out = plan.left_out + 1
       elseif record and schedule.runs + #plan.posted < schedule.max_runs then
-        for _, arg in ipairs({ '', '', options, '\tu' .. instant .. record }) do posts[#posts + 1] = arg end
+        posts[#posts + 1] = options
+        posts[#posts + 1] = '\tu' .. instant .. record
         post_count = post_count + 1
         plan.posted[#plan.posted + 1] = nth
         is_blocked = skips_overlap
