@@ -499,8 +499,8 @@ async fn a_group_whose_only_message_is_cancelled_and_posted_again_has_one_turn_a
     post_to_group(&fixture, "a", [2]).await;
     // The second round begins when each group has had one turn.
     fixture.queue.configure(&json!({"groups": {"concurrency": null}})).await.unwrap();
-    assert_eq!(lease(&fixture, 3).await, [10, 1, 11]);
-    assert_eq!(lease(&fixture, 3).await, [2]);
+    assert_eq!(lease_numbers(&fixture, 3).await, [10, 1, 11]);
+    assert_eq!(lease_numbers(&fixture, 3).await, [2]);
     assert_eq!(single_turn_count(&fixture), ":0");
     fixture.assert_clean().await;
 }
@@ -539,7 +539,7 @@ async fn a_single_group_that_gets_a_second_message_keeps_its_turn() {
         post_to_group(&fixture, "b", [3]).await;
         let mut all = Vec::new();
         while all.len() < 3 {
-            all.extend(lease(&fixture, max).await);
+            all.extend(lease_numbers(&fixture, max).await);
         }
         assert_eq!(all, [0, 1, 2], "{max} a call");
         fixture.assert_clean().await;
@@ -551,7 +551,7 @@ async fn a_single_group_that_gets_a_second_message_keeps_its_turn() {
     }
     cancel_number(&fixture, 2).await;
     fixture.assert_clean().await;
-    assert_eq!(lease(&fixture, 9).await, [0, 1]);
+    assert_eq!(lease_numbers(&fixture, 9).await, [0, 1]);
     fixture.assert_clean().await;
 }
 
@@ -580,9 +580,12 @@ async fn a_group_whose_stored_turn_is_in_either_form_is_served_once() {
         fixture.assert_clean().await;
         for max in [1, 2] {
             let first_number = fixture.queue.status().await.unwrap().unwrap().counts.active;
-            assert_eq!(lease(&fixture, max).await, (first_number..first_number + max as u64).collect::<Vec<u64>>());
+            assert_eq!(
+                lease_numbers(&fixture, max).await,
+                (first_number..first_number + max as u64).collect::<Vec<u64>>()
+            );
         }
-        assert_eq!(lease(&fixture, 5).await, [3]);
+        assert_eq!(lease_numbers(&fixture, 5).await, [3]);
         fixture.assert_clean().await;
     }
 }
@@ -590,16 +593,16 @@ async fn a_group_whose_stored_turn_is_in_either_form_is_served_once() {
 #[tokio::test]
 async fn purge_forgets_single_groups_and_later_ones_stay() {
     let fixture = TestQueue::new();
-    let messages = (0..1_000).map(|n| in_group(&format!("user-{n}"), numbered(n)));
+    let messages = (0..1_000).map(|n| in_group(&format!("user-{n}"), numbered_message(n)));
     fixture.queue.enqueue(messages.collect()).await.unwrap();
     let delivery = fixture.lease_one().await;
     assert_eq!(fixture.queue.purge(State::Waiting).await.unwrap(), 999);
     assert_eq!(single_turn_count(&fixture), ":0");
     post_to_group(&fixture, "user-1", [1_000]).await;
     post_to_group(&fixture, "user-0", [1_001]).await;
-    assert_eq!(lease(&fixture, 5).await, [1_000]);
+    assert_eq!(lease_numbers(&fixture, 5).await, [1_000]);
     fixture.complete(&delivery).await;
-    assert_eq!(lease(&fixture, 5).await, [1_001]);
+    assert_eq!(lease_numbers(&fixture, 5).await, [1_001]);
     fixture.assert_clean().await;
 }
 
@@ -610,7 +613,7 @@ async fn turns_of_groups_that_are_no_longer_single_are_forgotten() {
         for first_number in [0, 10_000] {
             for chunk in [0, 1_000, 2_000] {
                 let numbers = chunk..chunk + 1_000;
-                let messages = numbers.map(|n| in_group(&format!("user-{n}"), numbered(first_number + n)));
+                let messages = numbers.map(|n| in_group(&format!("user-{n}"), numbered_message(first_number + n)));
                 fixture.queue.enqueue(messages.collect()).await.unwrap();
             }
         }
@@ -624,7 +627,7 @@ async fn turns_of_groups_that_are_no_longer_single_are_forgotten() {
         }
         let mut leased_count = 0;
         for _ in 0..4 {
-            leased_count += lease(&fixture, 1_000).await.len();
+            leased_count += lease_numbers(&fixture, 1_000).await.len();
         }
         assert_eq!(leased_count, 3_001);
         assert_eq!(single_turn_count(&fixture), ":0");
@@ -647,14 +650,14 @@ async fn a_post_wakes_consumers_if_the_only_turn_was_of_a_cancelled_message() {
     let before = publish_count();
     post_to_group(&fixture, "a", [2]).await;
     assert_eq!(publish_count(), before + 1);
-    assert_eq!(lease(&fixture, 5).await, [2]);
+    assert_eq!(lease_numbers(&fixture, 5).await, [2]);
     post_to_group(&fixture, "b", [3]).await;
     assert_eq!(publish_count(), before + 2);
     // Consumers are awake while there is a turn.
     post_to_group(&fixture, "c", [4, 5]).await;
     post_to_group(&fixture, "d", [6]).await;
     assert_eq!(publish_count(), before + 2);
-    assert_eq!(lease(&fixture, 5).await, [3, 4, 6]);
+    assert_eq!(lease_numbers(&fixture, 5).await, [3, 4, 6]);
     post_to_group(&fixture, "e", [7]).await;
     assert_eq!(publish_count(), before + 3);
     cancel_number(&fixture, 7).await;
