@@ -141,7 +141,7 @@ fn earlier_errors(message: &Message) -> Vec<(u32, &str)> {
 #[tokio::test]
 async fn last_errors_of_attempts_and_lapses_stay_until_the_message_is_forgotten() {
     let fixture = TestQueue::with_settings(r#"{"max_attempts":9,"visibility_timeout":100}"#);
-    let id = fixture.post(numbered(1)).await.id;
+    let id = fixture.post(numbered_message(1)).await.id;
     for error in ["one", "two", "three"] {
         fail_with(&fixture, Failure::new("boom", error)).await;
     }
@@ -183,7 +183,7 @@ async fn long_earlier_errors_are_shortened_so_that_a_run_stays_small() {
     const OTHER_BYTES: usize = 256;
     for (text, kept) in [("long ", 4), ("ä", 4), ("\"/\\", 2), ("\u{1}", 0), ("\",\"earlier\":[", 3)] {
         let fixture = TestQueue::with_settings(r#"{"max_attempts":99}"#);
-        let id = fixture.post(numbered(1)).await.id;
+        let id = fixture.post(numbered_message(1)).await.id;
         for _ in 0..7 {
             fail_with(&fixture, Failure::new(text.repeat(50), text.repeat(9_000))).await;
         }
