@@ -74,8 +74,8 @@ mod tests {
                 "remove it",
             ),
             (r#"{"every":"5m","message":{"data":1},"max_runs":0}"#, "/max_runs", "from 1 to 1000000000"),
-            (r#"{"every":"5m","message":{"data":1},"missed":"some"}"#, "/missed", "there are skip, one, all"),
-            (r#"{"every":"5m","message":{"data":1},"overlap":"wait"}"#, "/overlap", "there are allow, skip"),
+            (r#"{"every":"5m","message":{"data":1},"missed":"some"}"#, "/missed", "expected one of skip, one, all"),
+            (r#"{"every":"5m","message":{"data":1},"overlap":"wait"}"#, "/overlap", "expected one of allow, skip"),
             (
                 r#"{"every":"5m","message":{"data":1},"missed":1}"#,
                 "/missed",
