@@ -42,6 +42,20 @@ pub(crate) struct TenMillisThroughput {
     pub(crate) rate_share_after_kill: f64,
 }
 
+/// The worker processes of a drain.
+pub(crate) struct DrainWorkers {
+    pub(crate) count: usize,
+    /// `worker.concurrency`; `None` for the default.
+    pub(crate) concurrency: Option<usize>,
+    /// `log.filter`. With `warn`, the handler `log` does nothing; with the default `info`, the handler writes a line for each message.
+    pub(crate) log_filter: &'static str,
+}
+
+impl DrainWorkers {
+    /// One worker with the default concurrency, whose handler does nothing.
+    pub(crate) const ONE: Self = Self { count: 1, concurrency: None, log_filter: "warn" };
+}
+
 /// A private Redis, and a queue-core client for it.
 pub(crate) struct Drover {
     redis: RedisServer,
@@ -53,9 +67,7 @@ impl Drover {
     pub(crate) fn with_redis(redis: RedisServer) -> Result<Self> {
         let queues = Queues::new(Redis::new(&redis.url(), Redis::DEFAULT_TIME_LIMIT)?, DeclaredSettings::default());
         let drover = Self { redis, runtime: Runtime::new()?, queues };
-        // Retention by count must not remove messages that a long bench still counts.
-        let settings = json!({"retention": {"completed": {"count": 100_000_000}}});
-        drover.runtime.block_on(drover.queue(QUEUE)?.configure(&settings))?;
+        drover.runtime.block_on(drover.queue(QUEUE)?.configure(&json!({})))?;
         Ok(drover)
     }
 
@@ -156,12 +168,12 @@ impl Drover {
         Ok(TenMillisThroughput { per_second, busy_share, rate_share_after_kill: rate_after_kill / (per_second * 0.75) })
     }
 
-    /// Drains this many messages with this many worker processes, and returns the messages per second.
-    pub(crate) fn drain(&self, messages: usize, workers: usize, concurrency: Option<usize>) -> Result<f64> {
+    /// Drains this many messages with these worker processes, and returns the messages per second.
+    pub(crate) fn drain(&self, messages: usize, workers: &DrainWorkers) -> Result<f64> {
         self.enqueue_paused(messages)?;
         let mut running_workers = Vec::new();
-        for _ in 0..workers {
-            let mut worker = self.start_worker(concurrency, "warn")?;
+        for _ in 0..workers.count {
+            let mut worker = self.start_worker(workers.concurrency, workers.log_filter)?;
             worker.ignore_log();
             running_workers.push(worker);
         }
@@ -270,9 +282,7 @@ impl Drover {
     /// Measures the cost of a message in Redis from its enqueue to its result: CPU time in µs, commands, bytes while it waits,
     /// bytes when it is completed, and the worker's peak memory in MiB.
     pub(crate) fn measure_cost(&self, messages: usize) -> Result<[f64; 5]> {
-        let length_command = format!("LLEN drover:{{{QUEUE}}}:completed");
-        let completed_count: usize = self.redis.command(&length_command).trim_start_matches(':').parse()?;
-        let expected_reply = format!(":{}", completed_count + messages);
+        let completed_before = self.queue_status()?.totals.completed;
         self.redis.command("CONFIG RESETSTAT");
         let cost_before = Cost::read(&self.redis)?;
         self.enqueue(messages, None)?;
@@ -280,13 +290,18 @@ impl Drover {
         let mut worker = self.start_worker(None, "warn")?;
         worker.ignore_log();
         let started_at = Instant::now();
-        while self.redis.command(&length_command) != expected_reply {
+        let unfinished_keys = ["waiting", "leased"].map(|key| format!("EXISTS drover:{{{QUEUE}}}:{key}"));
+        while unfinished_keys.iter().any(|exists| self.redis.command(exists) != ":0") {
             if started_at.elapsed() > TIME_LIMIT {
                 return Err("the queue is not drained".into());
             }
             thread::sleep(Duration::from_millis(20));
         }
         let completed_cost = Cost::read(&self.redis)?;
+        let completed = self.queue_status()?.totals.completed - completed_before;
+        if completed != u64::try_from(messages)? {
+            return Err(format!("{completed} of {messages} messages were completed").into());
+        }
         let per_message = |from: f64, to: f64| (to - from) / to_f64(messages);
         Ok([
             per_message(cost_before.cpu_us, completed_cost.cpu_us),
@@ -385,9 +400,11 @@ pub(crate) fn single_post(path: &str) -> Vec<u8> {
 }
 
 impl Drover {
-    /// Creates a backlog: this many delayed messages, and as many completed messages.
+    /// Creates a backlog: this many delayed messages, and as many completed messages, all of which the queue keeps.
     pub(crate) fn create_backlog(&self, messages: usize) -> Result<()> {
+        let settings = json!({"retention": {"completed": {"count": 100_000_000}}});
+        self.runtime.block_on(self.queue(QUEUE)?.configure(&settings))?;
         self.enqueue(messages, Some(ONE_HOUR))?;
-        self.drain(messages, 1, None).map(drop)
+        self.drain(messages, &DrainWorkers::ONE).map(drop)
     }
 }

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::{
     Arguments, Result,
-    drover::Drover,
+    drover::{DrainWorkers, Drover},
     figures::Figures,
     load::{LoadResult, to_f64},
     peers::{Peers, Producer},
@@ -45,17 +45,18 @@ fn measure_drains(arguments: &Arguments, peers: &Peers, persistence: Persistence
         return Ok(());
     }
     let figure = persistence.figure_name("drain, 1/s");
-    for (workers, concurrency) in [(1, None), (1, Some(arguments.concurrency)), (4, None)] {
-        let system = match (workers, concurrency) {
-            (1, None) => DROVER_NAME.into(),
-            (1, Some(concurrency)) => format!("Drover, concurrency {concurrency}"),
-            _ => format!("Drover, {workers} workers"),
-        };
-        figures.record(
-            &figure,
-            &system,
-            drover_on_new_redis(persistence)?.drain(arguments.drained, workers, concurrency)?,
-        );
+    let concurrency = arguments.concurrency;
+    for (system, workers) in [
+        (DROVER_NAME.to_owned(), DrainWorkers::ONE),
+        (
+            format!("{DROVER_NAME}, concurrency {concurrency}"),
+            DrainWorkers { concurrency: Some(concurrency), ..DrainWorkers::ONE },
+        ),
+        (format!("{DROVER_NAME}, 4 workers"), DrainWorkers { count: 4, ..DrainWorkers::ONE }),
+        (format!("{DROVER_NAME}, a log line a message"), DrainWorkers { log_filter: "info", ..DrainWorkers::ONE }),
+    ] {
+        let per_second = drover_on_new_redis(persistence)?.drain(arguments.drained, &workers)?;
+        figures.record(&figure, &system, per_second);
     }
     for (driver, name) in [("bullmq", "BullMQ"), ("bull", "Bull")] {
         // A worker of Bull or BullMQ with concurrency 1 is slow, so it gets only a tenth of the messages.
@@ -190,7 +191,7 @@ fn measure_appendfsync_always(arguments: &Arguments, figures: &mut Figures) -> R
         return Ok(());
     }
     let fresh_drover = || drover_on_new_redis(Persistence::Always);
-    figures.record("always, drain, 1/s", DROVER_NAME, fresh_drover()?.drain(arguments.messages, 1, None)?);
+    figures.record("always, drain, 1/s", DROVER_NAME, fresh_drover()?.drain(arguments.messages, &DrainWorkers::ONE)?);
     figures.record("always, bulk, 1/s", DROVER_NAME, fresh_drover()?.post_batches(arguments.messages)?);
     let (loaded, _) = fresh_drover()?.post_singles(50, arguments.seconds)?;
     figures.record("always, POST × 50, 1/s", DROVER_NAME, loaded.per_second());
@@ -241,7 +242,7 @@ fn measure_figures_of_queue(
     // The messages of the previous round have a delay of 1.5 s, so all of them are due after a pause of 2 s.
     thread::sleep(Duration::from_secs(2));
     let mut record = |figure: &str, value| figures.record(&format!("{situation}, {figure}"), system, value);
-    record("drain 1/s", drover.drain(arguments.drained, 1, None)?);
+    record("drain 1/s", drover.drain(arguments.drained, &DrainWorkers::ONE)?);
     let mut times = drover.measure_latency(250)?;
     record("latency idle p50 ms", times.percentile(50));
     record("latency idle p99 ms", times.percentile(99));
