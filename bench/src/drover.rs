@@ -67,7 +67,8 @@ impl Drover {
     pub(crate) fn with_redis(redis: RedisServer) -> Result<Self> {
         let queues = Queues::new(Redis::new(&redis.url(), Redis::DEFAULT_TIME_LIMIT)?, DeclaredSettings::default());
         let drover = Self { redis, runtime: Runtime::new()?, queues };
-        drover.runtime.block_on(drover.queue(QUEUE)?.configure(&json!({})))?;
+        // The queue exists from its first setting on; this setting has its default.
+        drover.runtime.block_on(drover.queue(QUEUE)?.configure(&json!({"max_attempts": 3})))?;
         Ok(drover)
     }
 

@@ -137,7 +137,7 @@ async fn error_about_data_has_no_words_of_rust_or_of_the_parser() {
     const INTERNAL_WORDS: [&str; 16] = [
         "`",
         "invalid ",
-        "expected",
+        ", expected",
         "missing",
         "unknown variant",
         "unknown field",

@@ -1,9 +1,9 @@
 //! Tests of groups: the order of a group's messages, the limit of a group's active messages, and the turns in which groups are
 //! served.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
-use queue_core::{Action, Delivery, Error, ListFilter, Millis, NewMessage, Queue, State};
+use queue_core::{Action, Delivery, Error, ListFilter, MessageRef, Millis, NewMessage, Queue, State};
 use serde_json::{Value, json};
 
 use crate::{
@@ -664,5 +664,62 @@ async fn a_post_wakes_consumers_if_the_only_turn_was_of_a_cancelled_message() {
     post_to_group(&fixture, "f", [8, 9]).await;
     assert_eq!(publish_count(), before + 4);
     fixture.complete(&delivery).await;
+    fixture.assert_clean().await;
+}
+
+/// Posts one message to each of this number of groups, named `stale-0` and so on, and returns their ids.
+async fn post_to_stale_groups(fixture: &TestQueue, group_count: u64) -> Vec<MessageRef> {
+    let mut ids = Vec::new();
+    for number in 0..group_count {
+        ids.push(fixture.post(in_group(&format!("stale-{number}"), numbered_message(number))).await.id);
+    }
+    ids
+}
+
+async fn cancel_all(fixture: &TestQueue, ids: &[MessageRef]) {
+    for id in ids {
+        fixture.queue.cancel(id).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn lease_call_that_finds_only_turns_of_cancelled_messages_is_to_be_repeated_at_once() {
+    let fixture = TestQueue::new();
+    let stale_ids = post_to_stale_groups(&fixture, 2_000).await;
+    post_to_group(&fixture, "last", [9_000]).await;
+    cancel_all(&fixture, &stale_ids).await;
+    let first_reply = fixture.lease(1).await;
+    assert!(first_reply.deliveries.is_empty() && first_reply.more_is_ready);
+    assert_eq!(first_reply.call_again_in, Some(Duration::ZERO));
+    assert_eq!(lease_numbers(&fixture, 1).await, [9_000]);
+}
+
+#[tokio::test]
+async fn no_group_has_its_second_turn_before_the_first_turn_of_another_group_behind_cancelled_messages() {
+    let fixture = TestQueue::new();
+    post_to_group(&fixture, "first", [8_000]).await;
+    for number in 8_001..8_011 {
+        fixture.post(numbered_message(number)).await;
+    }
+    let stale_ids = post_to_stale_groups(&fixture, 1_600).await;
+    post_to_group(&fixture, "last", [9_000]).await;
+    cancel_all(&fixture, &stale_ids).await;
+    let mut leased_numbers = lease_numbers(&fixture, 10).await;
+    leased_numbers.extend(lease_numbers(&fixture, 10).await);
+    assert_eq!(leased_numbers[..3], [8_000, 8_001, 9_000]);
+}
+
+#[tokio::test]
+async fn turns_of_cancelled_messages_do_not_gather_behind_a_message_that_is_not_leased() {
+    let fixture = TestQueue::new();
+    post_to_group(&fixture, "first", [8_000]).await;
+    let stale_ids = post_to_stale_groups(&fixture, 2_500).await;
+    post_to_group(&fixture, "last", [9_000]).await;
+    cancel_all(&fixture, &stale_ids).await;
+    assert_eq!(single_turn_count(&fixture), ":2502");
+    while fixture.queue.maintain().await.unwrap().is_some_and(|pause| pause.is_zero()) {}
+    // Maintenance leaves up to a thousand stale turns more than twice the number of ready messages.
+    assert_eq!(single_turn_count(&fixture), ":504");
+    assert_eq!(lease_numbers(&fixture, 10).await, [8_000, 9_000]);
     fixture.assert_clean().await;
 }

@@ -366,7 +366,9 @@ do
     groups.load(group_names)
     local limit, likely_turns = groups.max_places(), math.ceil(max_messages / math.max(1, turn_count))
     local next_turn = 1
-    while next_turn <= turn_count and not reply_is_full do
+    -- If another member may have a turn, that turn comes before the second turns of these members.
+    local last_turn_of_call = are_all_turns and math.huge or initial_turn_count
+    while next_turn <= math.min(turn_count, last_turn_of_call) and not reply_is_full do
       local name = groups_in_turn[next_turn]
       local gets_another_turn, had_turn
       if name == '' then
@@ -451,5 +453,8 @@ if not more_is_ready then
   local next_call_at = math.min(next_instant(), more_permitted_at)
   if clean_at then next_call_at = math.min(next_call_at, math.max(clean_at, now + 1000)) end
   reply[4] = pause_until(next_call_at)
+elseif #taken_ids == 0 then
+  -- This call found only ids of messages that are no longer ready, of which it skips a bounded number. The next call continues.
+  reply[4] = 0
 end
 return reply

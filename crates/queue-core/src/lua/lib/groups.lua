@@ -189,6 +189,20 @@ do
     return stale_count < #names
   end
 
+  -- Removes the stale ids among the last thousand ids of `single_turns` if most ids of the list are stale. Only then may stale ids have
+  -- gathered behind the message of a paused queue, say. Returns whether ids were removed.
+  function groups.drop_stale_tail()
+    if redis.call('LLEN', SINGLE_TURNS) <= 2 * groups.ready + MAX_MESSAGES then return false end
+    local ids, live_ids = redis.call('LRANGE', SINGLE_TURNS, -MAX_MESSAGES, -1), {}
+    for i, name in ipairs(find_single_groups(ids)) do
+      if name then live_ids[#live_ids + 1] = ids[i] end
+    end
+    if #live_ids == #ids then return false end
+    redis.call('LTRIM', SINGLE_TURNS, 0, -MAX_MESSAGES - 1)
+    if #live_ids > 0 then redis.call('RPUSH', SINGLE_TURNS, unpack(live_ids)) end
+    return true
+  end
+
   -- Reads single groups in the order of their turns, up to `count`, or fewer if many ids are stale. Returns for each group its name, its id
   -- and the id's index in `single_turns`; how many ids the function has read; and whether the list has no more ids.
   local MAX_READS = 4

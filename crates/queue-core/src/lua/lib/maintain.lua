@@ -37,6 +37,7 @@ local function clean()
   sweep(1000)
   drop_removed_ids(1000)
   local has_stale_turns = meta.grouped and not groups.drop_stale_turns() and redis.call('EXISTS', SINGLE_TURNS) == 1
+  local has_stale_tail = meta.grouped and groups.drop_stale_tail()
   -- Maintenance continues an unfinished signal, because the process that sent the signal may have stopped.
   local unfinished_key = redis.call('HRANDFIELD', SIGNALS)
   if unfinished_key and not release_held(unfinished_key, 1000) then return now end
@@ -44,7 +45,7 @@ local function clean()
     forget_purged()
     if meta.purged_to then return now end
   end
-  if has_more_to_trim or has_stale_turns or meta.regrouping then return now end
+  if has_more_to_trim or has_stale_turns or has_stale_tail or meta.regrouping then return now end
   if redis.call('EXISTS', REMOVED) == 1 then
     local first_id = redis.call('LINDEX', WAITING, 0)
     if first_id and redis.call('SISMEMBER', REMOVED, first_id) == 1 then return now end
