@@ -1076,8 +1076,8 @@ export interface components {
             status: number;
             /**
              * Format: int64
-             * @description With NDJSON: the number of the line up to which every line was stored or refused. Send the lines after
-             *     `stored_through` again.
+             * @description With NDJSON: the number of the line up to which every line was stored or refused. Send the lines after `stored_through`
+             *     again.
              */
             stored_through?: number;
             title: string;
