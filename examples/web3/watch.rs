@@ -84,7 +84,7 @@ impl Error {
     }
 }
 
-/// What the watcher has found when it asked for the next blocks.
+/// The result of the watcher's search for the next blocks of the chain.
 enum Progress {
     /// Blocks were read, and there may be more.
     Read,

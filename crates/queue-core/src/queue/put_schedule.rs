@@ -147,7 +147,7 @@ struct Definition {
     defined_by: DefinedBy,
 }
 
-/// What a call that defines a schedule has to write to Redis.
+/// The write to Redis, if any, by which a schedule gets its new definition.
 enum NeededWrite {
     /// The definition is equal to the stored definition, so nothing is to be stored.
     Nothing(Box<Schedule>),

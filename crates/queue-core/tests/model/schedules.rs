@@ -47,7 +47,7 @@ pub(crate) enum Overlap {
     Skip,
 }
 
-/// Who wrote the definition of a schedule: a client or a configuration.
+/// The author of the definition of a schedule: a client or a configuration.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Origin {
     Client,
